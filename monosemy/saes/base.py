@@ -109,6 +109,11 @@ class SAE(nn.Module):
         """Those that a frozen decoder keeps."""
         return [self.W_dec]
 
+    def latent_parameters(self) -> list[tuple[nn.Parameter, int]]:
+        """Parameters of which each latent has a part, and along which axis."""
+        axes = (("W_enc", 1), ("b_enc", 0), ("W_dec", 0))
+        return [(getattr(self, name), axis) for name, axis in axes if hasattr(self, name)]
+
     @property
     def device(self) -> torch.device:
         return self.b_dec.device

@@ -37,6 +37,10 @@ class GatedSAE(PenalisedSAE):
         self.r_mag = nn.Parameter(torch.zeros(spec.d_sae))
         self.control = L0Controller(spec.target_l0, spec.sparsity_coefficient)
 
+    def latent_parameters(self) -> list[tuple[nn.Parameter, int]]:
+        own = (self.b_gate, self.b_mag, self.r_mag)
+        return [*super().latent_parameters(), *((each, 0) for each in own)]
+
     def initialise(self, generator: torch.Generator) -> None:
         with torch.no_grad():
             skip = self.skip_matrix()

@@ -51,6 +51,9 @@ class JumpReLUSAE(PenalisedSAE):
         """``[d_sae]``, positive."""
         return self.log_threshold.exp()
 
+    def latent_parameters(self) -> list[tuple[nn.Parameter, int]]:
+        return [*super().latent_parameters(), (self.log_threshold, 0)]
+
     @torch.no_grad()
     def begin(self, x_ND: Tensor) -> None:
         start_l0 = min(START_L0 * self.spec.target_l0, self.d_sae / 2)
@@ -71,14 +74,15 @@ class JumpReLUSAE(PenalisedSAE):
         least = self.threshold.detach() - width / 2
         pre = self.pre_activations(x_ND, self.b_enc, least)
         threshold = pre.of_latents(self.threshold)
-        acts: Tensor = _Jump.apply(pre.values, threshold, width)  # type: ignore[no-untyped-call]
+        through = self.spec.straight_through
+        acts: Tensor = _Jump.apply(pre.values, threshold, width, through)  # type: ignore[no-untyped-call]
         reconstruction = self.reconstruction(pre, acts, x_ND)
         residual = target_ND - reconstruction.detach()
         terms = auxk_terms(self, self.spec, x_ND, residual, info.dead)
         if self.spec.sparsity in ("tanh", "steered"):
             size = torch.tanh(_TANH_SLOPE * acts / self.tanh_unit(target_ND))
         else:
-            size = _Step.apply(pre.values, threshold, width)  # type: ignore[no-untyped-call]
+            size = _Step.apply(pre.values, threshold, width, through)  # type: ignore[no-untyped-call]
         result = self.passed(reconstruction, pre, acts, terms)
         self._l0 = self.group.mean(result.l0)
         weight: float | Tensor = self.spec.sparsity_coefficient
@@ -156,32 +160,41 @@ def _onto(grad: Tensor, threshold: Tensor) -> Tensor:
 
 
 class _Jump(torch.autograd.Function):
-    """``pre * (pre > threshold)``; d/d threshold = -(threshold / bandwidth) * window."""
+    """``pre * (pre > threshold)``; d/d threshold = -(threshold / bandwidth) * window, and with
+    ``through`` the opposite of it is added to d/d pre."""
 
     @staticmethod
-    def forward(ctx: Any, pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+    def forward(
+        ctx: Any, pre: Tensor, threshold: Tensor, bandwidth: float, through: bool
+    ) -> Tensor:
         ctx.save_for_backward(pre, threshold)
-        ctx.bandwidth = bandwidth
+        ctx.bandwidth, ctx.through = bandwidth, through
         return pre * (pre > threshold)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         pre, threshold = ctx.saved_tensors
-        near = _onto(_window(pre, threshold, ctx.bandwidth) * grads[0], threshold)
-        return grads[0] * (pre > threshold), -(threshold / ctx.bandwidth) * near, None
+        near = (threshold / ctx.bandwidth) * _window(pre, threshold, ctx.bandwidth) * grads[0]
+        of_pre = grads[0] * (pre > threshold)
+        if ctx.through:
+            of_pre = of_pre + near
+        return of_pre, -_onto(near, threshold), None, None
 
 
 class _Step(torch.autograd.Function):
-    """``pre > threshold`` as a number; d/d threshold = -(1 / bandwidth) * window."""
+    """``pre > threshold`` as a number; d/d threshold = -(1 / bandwidth) * window, and with
+    ``through`` the opposite of it is d/d pre."""
 
     @staticmethod
-    def forward(ctx: Any, pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+    def forward(
+        ctx: Any, pre: Tensor, threshold: Tensor, bandwidth: float, through: bool
+    ) -> Tensor:
         ctx.save_for_backward(pre, threshold)
-        ctx.bandwidth = bandwidth
+        ctx.bandwidth, ctx.through = bandwidth, through
         return (pre > threshold).to(pre.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         pre, threshold = ctx.saved_tensors
-        near = _onto(_window(pre, threshold, ctx.bandwidth) * grads[0], threshold)
-        return None, -near / ctx.bandwidth, None
+        near = _window(pre, threshold, ctx.bandwidth) * grads[0] / ctx.bandwidth
+        return near if ctx.through else None, -_onto(near, threshold), None, None

@@ -62,6 +62,9 @@ class SAESpec(Registered):
         """Numbers in the encoder and in the decoder of so many latents."""
         return latents * d_read, latents * d_written
 
+    def check_resampling(self) -> None:
+        """``ValueError`` unless its dead latents can start anew."""
+
     def check_split(self, parts: int) -> None:
         """``ValueError`` unless its latents can be divided over so many processes."""
         del parts
@@ -298,6 +301,8 @@ class JumpReLUFamilySpec(AuxKSpec):
     bandwidth: float = Field(0.1, gt=0, le=LARGE)
     """Width of the window through which thresholds receive gradient, in units of pre-activations
     (inputs have norm ``sqrt(d_in)`` on average)."""
+    straight_through: bool = added_later(False)
+    """Let pre-activations take gradient through that window too, not thresholds alone."""
     initial_threshold: float = Field(1.0, gt=0, le=LARGE)
     """Every threshold at the start; training raises it so that L0 starts near four times its
     target."""

@@ -120,6 +120,11 @@ class TrainingSpec(Part):
     """Where ``b_dec`` starts."""
     seed: Seed = 0
     """Seeds initialisation, row order and shuffling."""
+    resample_every: int | None = added_later(None, ge=1, le=MOST_TOKENS)
+    """Every so many steps dead latents start anew, along what badly reconstructed tokens miss, and
+    the optimiser forgets them; None never.  ``sae.dead_after_tokens`` says what is dead."""
+    resample_until: float = added_later(0.8, gt=0, le=1)
+    """Share of the steps after which latents are left as they are."""
     tracker: Literal["wandb", "trackio"] | None = None
     """Also send readings to Weights & Biases or trackio, which must be installed."""
     devices: int = Field(1, ge=1, le=1024)

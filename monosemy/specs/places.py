@@ -71,6 +71,12 @@ class CrossLayerOptions(PlacesSpec):
         rows = layers if self.incremental else layers * (layers + 1) // 2
         return encoder, latents // layers * (d_written // layers) * rows
 
+    def check_resampling(self) -> None:
+        raise ValueError(
+            "training.resample_every is not for cross-layer transcoders: what one misses at a layer"
+            " may be any earlier layer's"
+        )
+
     def check_split(self, parts: int) -> None:
         raise ValueError(
             "training.split=dictionary is for topk: the layers of a cross-layer transcoder are not"

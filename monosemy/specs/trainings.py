@@ -58,8 +58,8 @@ class TrainingRun(StreamedRun, ReadsAndWrites):
     """Length, rates, buffer."""
 
     @model_validator(mode="after")
-    def _dictionary_divides(self) -> Self:
-        _check_split(self.sae, self.training)
+    def _sae_can_be_trained_so(self) -> Self:
+        _check_training(self.sae, self.training)
         return self
 
     _site_of_reads = model_validator(mode="before")(first_read)
@@ -93,9 +93,13 @@ class TrainingRun(StreamedRun, ReadsAndWrites):
         return Hooks.at(self.reads or self.site, self.writes or target)
 
 
-def _check_split(sae: SAESpec, training: TrainingSpec) -> None:
-    """``ValueError`` unless the dictionary can be split as asked."""
+def _check_training(sae: SAESpec, training: TrainingSpec) -> None:
+    """``ValueError`` unless the dictionary can be split and its dead latents resampled as asked."""
     parts = training.devices
+    if training.resample_every is not None:
+        sae.check_resampling()
+        if parts > 1:
+            raise ValueError("training.resample_every is for training on one device")
     if training.split == "batch" or parts == 1:
         return
     sae.check_split(parts)
@@ -167,7 +171,7 @@ class SweepRun(StreamedRun):
         if count > most:
             raise ValueError(f"a sweep of {plural(count, 'SAE')} is too large: at most {most}")
         for sae in self.saes:
-            _check_split(sae, self.training)
+            _check_training(sae, self.training)
             for site, writes in self._hooked:
                 checked_hooks([site], writes, sae)
         return self

@@ -14,6 +14,7 @@ from monosemy.saes.auxk import DeadLatents
 from monosemy.saes.base import SAE, StepInfo, TrainingPass
 from monosemy.specs import TrainingSpec
 from monosemy.training.optimisers import make_optimiser
+from monosemy.training.resampling import is_due, resample
 
 _DEAD_EVERY = 10
 """Steps between looks at which latents are dead: the look waits for the device."""
@@ -78,6 +79,15 @@ class SAETrainer:
         self.dead.update(fired_F, tokens)
         self._average(out, fvu, loss, number)
         self.density.lerp_(fired_F.float() / tokens, max(_DENSITY_SMOOTHING, 1 / (number + 1)))
+        if not self.frozen_decoder and is_due(self.spec, number, info.total_steps):
+            residual_ND = target_ND - out.reconstruction.detach()
+            self._resample(x_ND, residual_ND, number)
+
+    def _resample(self, x_ND: Tensor, residual_ND: Tensor, number: int) -> None:
+        seed = self.spec.seed + number
+        started = resample(self.sae, self.optimiser, self.dead.indices(), x_ND, residual_ND, seed)
+        self.dead.silent_for[started] = 0
+        self.dead_indices = self.dead.indices()
 
     def _steps(self, batch: int) -> int:
         return -(-self.spec.tokens // batch)

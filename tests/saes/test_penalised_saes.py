@@ -75,7 +75,7 @@ def test_jump_and_step_have_the_papers_gradients() -> None:
     pre = torch.tensor([[0.2, 0.46, 0.54, 2.0]], dtype=torch.float64, requires_grad=True)
     threshold = torch.full((4,), 0.5, dtype=torch.float64, requires_grad=True)
     weights = torch.tensor([[1.0, 2.0, 3.0, 4.0]], dtype=torch.float64)
-    acts = _Jump.apply(pre, threshold, 0.1)
+    acts = _Jump.apply(pre, threshold, 0.1, False)
     assert acts.tolist() == [[0.0, 0.0, 0.54, 2.0]]
     (acts * weights).sum().backward()
     assert pre.grad is not None and threshold.grad is not None
@@ -83,11 +83,26 @@ def test_jump_and_step_have_the_papers_gradients() -> None:
     # -(theta / bandwidth) inside the window of half a bandwidth on each side, 0 outside.
     assert threshold.grad.tolist() == pytest.approx([0.0, -5 * 2.0, -5 * 3.0, 0.0])
     threshold.grad = pre.grad = None
-    steps = _Step.apply(pre, threshold, 0.1)
+    steps = _Step.apply(pre, threshold, 0.1, False)
     assert steps.tolist() == [[0.0, 0.0, 1.0, 1.0]]
     (steps * weights).sum().backward()
     assert threshold.grad.tolist() == pytest.approx([0.0, -20.0, -30.0, 0.0])
     assert pre.grad is None or not pre.grad.any()
+
+
+def test_straight_through_gives_pre_activations_the_opposite_of_the_thresholds_gradient() -> None:
+    pre = torch.tensor([[0.2, 0.46, 0.54, 2.0]], dtype=torch.float64, requires_grad=True)
+    threshold = torch.full((4,), 0.5, dtype=torch.float64, requires_grad=True)
+    weights = torch.tensor([[1.0, 2.0, 3.0, 4.0]], dtype=torch.float64)
+    (_Jump.apply(pre, threshold, 0.1, True) * weights).sum().backward()
+    assert pre.grad is not None and threshold.grad is not None
+    assert threshold.grad.tolist() == pytest.approx([0.0, -10.0, -15.0, 0.0])
+    assert pre.grad[0].tolist() == pytest.approx([0.0, 10.0, 3.0 + 15.0, 4.0])
+    threshold.grad = pre.grad = None
+    (_Step.apply(pre, threshold, 0.1, True) * weights).sum().backward()
+    assert pre.grad is not None and threshold.grad is not None
+    assert pre.grad[0].tolist() == pytest.approx([0.0, 20.0, 30.0, 0.0])
+    assert threshold.grad.tolist() == pytest.approx((-pre.grad[0]).tolist())
 
 
 def test_the_step_gradient_is_that_of_the_expected_l0() -> None:
@@ -95,7 +110,7 @@ def test_the_step_gradient_is_that_of_the_expected_l0() -> None:
     generator = torch.Generator().manual_seed(0)
     pre = torch.randn(400_000, 1, generator=generator).double()
     threshold = torch.tensor([0.7]).double().requires_grad_()
-    _Step.apply(pre, threshold, 0.1).mean().backward()
+    _Step.apply(pre, threshold, 0.1, False).mean().backward()
     slope = -torch.exp(torch.tensor(-0.49 / 2)) / (2 * torch.pi) ** 0.5
     assert threshold.grad is not None
     assert float(threshold.grad) == pytest.approx(float(slope), rel=0.03)
