@@ -1,14 +1,18 @@
-"""Every architecture on data whose features are known: which find them, at one L0 and budget.
+"""Which recipe finds the features, where they are known: learning curves, rates, switches, seeds.
 
-    python benchmarks/synthetic_quality.py [--steps 2000] [--only NAME ...] [--quick]
+    python benchmarks/synthetic_quality.py --worlds 1 2 --seeds 0 1 2 --samples 4000000 \
+        --rates 3e-3 --recipes batchtopk matryoshka jumprelu finder [--part 0/2]
+    python benchmarks/synthetic_quality.py --table
 
-A SAELens synthetic model per seed: 4,096 features in 256 dimensions, two thirds of them in
-hierarchies with exclusive siblings, correlated firing, power-law rates, about 16 active.  As in
-SynthSAEBench the SAE has latents for a quarter of them and two thirds of their L0.  Per seed every
-SAE sees the same batches and starts from the same generator.  Figures are on fresh samples
-(``monosemy.evals.synthetic.metrics``): mean over seeds and standard deviation.  Writes
-``benchmarks/synthetic_quality.json`` after every run and, with the same options, goes on from it;
-no run starts after ``--minutes``.  Steps/s is of training alone.
+The worlds are those of SynthSAEBench v2 (``monosemy/evals/synthetic/kept_world.py``), by default
+4,096 features in 256 dimensions, about 19 active, of which SAEs of 1,024 latents at L0 12 can find
+a quarter.  ``--worlds`` are seeds of worlds; all SAEs of a world see the same batches.  Every
+combination of the lists is a run, kept under ``--folder`` as a file of its own: what is there is
+not run again, and ``--part 0/2`` takes every second run, so that two processes share a list.
+Figures are on 16,384 samples that nobody trained on.  ``--quick`` is a smoke run of seconds.
+
+``feature_f1`` is the mean over the 1,024 features matched one to one (Hungarian), a feature that is
+never told counting 0: what is wanted.  ``latent_f1`` is SAELens' F1, over latents.
 """
 
 from __future__ import annotations
@@ -17,21 +21,14 @@ import argparse
 import json
 import statistics
 import time
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from sae_lens.synthetic import (
-    HierarchyConfig,
-    LowRankCorrelationConfig,
-    SyntheticModel,
-    SyntheticModelConfig,
-    ZipfianFiringProbabilityConfig,
-)
-from torch import Tensor
 
+from monosemy.evals.synthetic.kept_world import KeptWorld, configured, kept_world
 from monosemy.evals.synthetic.metrics import TruthSums, absorption, mcc
-from monosemy.evals.synthetic.referee import RefereeData, Sample
 from monosemy.models.precision import choose_dtype
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
@@ -39,195 +36,175 @@ from monosemy.specs import ARCHITECTURES, TrainingSpec
 from monosemy.training.schedule import learning_rate
 from monosemy.training.trainer import SAETrainer
 
-RESULT = Path(__file__).with_suffix(".json")
-FAMILY = ("topk", "batchtopk", "matryoshka")
 COLUMNS = (
-    *("mcc", "f1", "precision", "recall", "uniqueness", "dead_share", "shrinkage"),
+    *("feature_f1", "latent_f1", "precision", "recall", "mcc", "uniqueness", "dead_share"),
     *("absorption", "fvu", "l0", "steps_per_second"),
-    "chance_mcc",
 )
 CALIBRATION = 65_536
 INITIALISATION = 10_007
 """Added to the seed: SAELens draws its features from a generator seeded with the very same number,
 in the same shape, and an SAE initialised from that starts at the truth."""
+RESAMPLED = {"resample_every": 500}
 
 
-def candidates(l0: int) -> dict[str, dict[str, Any]]:
-    """Options by row name, all aimed at the same L0; a transcoder has nothing to reconstruct,
-    those of several places have one here."""
-    saes: dict[str, dict[str, Any]] = {}
-    for name in ARCHITECTURES:
-        fields = ARCHITECTURES[name].model_fields
-        if name == "transcoder" or "places" in fields:
-            continue
-        by_k = "k" in fields
-        saes[name] = {"k": l0} if by_k else {"target_l0": float(l0)}
-        if name in FAMILY:
-            saes[f"{name}, annealed"] = {"k": l0, "k_start": 3 * l0}
-            saes[f"{name}, ISTA"] = {"k": l0, "ista_steps": 1}
-            saes[f"{name}, both"] = {"k": l0, "k_start": 3 * l0, "ista_steps": 1}
-    return saes
+class Recipe(NamedTuple):
+    """``sae`` and ``training``: what differs from the defaults, for an L0 of ``l0``."""
+
+    architecture: str
+    sae: dict[str, Any]
+    training: dict[str, Any]
 
 
-def synthetic_model(options: argparse.Namespace, seed: int) -> SyntheticModel:
-    return SyntheticModel(
-        SyntheticModelConfig(
-            num_features=options.features,
-            hidden_dim=options.width,
-            seed=seed,
-            firing_probability=ZipfianFiringProbabilityConfig(
-                exponent=0.5, max_prob=0.4, min_prob=5e-4 * 4096 / options.features
-            ),
-            hierarchy=HierarchyConfig(
-                total_root_nodes=max(1, options.features // 128),
-                branching_factor=4,
-                max_depth=3,
-                mutually_exclusive_portion=1.0,
-                compensate_probabilities=True,
-            ),
-            correlation=LowRankCorrelationConfig(rank=25, correlation_scale=0.1),
-            std_firing_magnitudes=0.25,
-        )
-    )
+def recipes(l0: int) -> dict[str, Recipe]:
+    """By name, all aimed at the same L0.
+
+    ``finder`` is ours for finding features: Matryoshka with all its switches, whose gains stand
+    beside each other in ``matryoshka+...``.
+    """
+    k, target = {"k": l0}, {"target_l0": float(l0)}
+    annealed, ista = {"k_start": 3 * l0}, {"ista_steps": 1}
+    by_frequency, detached = {"sort_by_frequency": True}, {"detach_levels": True}
+    both = {**k, **annealed, **ista}
+    anthropic = {"sparsity": "steered", "straight_through": True, "bandwidth": 2.0}
+    made = {
+        **{name: Recipe(name, k, {}) for name in ("topk", "matching_pursuit")},
+        **{name: Recipe(name, target, {}) for name in ("relu", "gated", "jumprelu")},
+        "jumprelu+resample": Recipe("jumprelu", target, RESAMPLED),
+        "jumprelu+steered": Recipe("jumprelu", {**target, "sparsity": "steered"}, {}),
+        "jumprelu+steered+through": Recipe("jumprelu", {**target, **anthropic}, {}),
+        "jumprelu+all": Recipe("jumprelu", {**target, **anthropic}, RESAMPLED),
+    }
+    for name in ("batchtopk", "matryoshka"):
+        made |= {
+            name: Recipe(name, k, {}),
+            f"{name}+resample": Recipe(name, k, RESAMPLED),
+            f"{name}+anneal": Recipe(name, {**k, **annealed}, {}),
+            f"{name}+ista": Recipe(name, {**k, **ista}, {}),
+            f"{name}+anneal+ista": Recipe(name, both, {}),
+        }
+    made |= {
+        "batchtopk+all": Recipe("batchtopk", both, RESAMPLED),
+        "matryoshka+anneal+ista+sort": Recipe("matryoshka", {**both, **by_frequency}, {}),
+        "matryoshka+anneal+ista+detach": Recipe("matryoshka", {**both, **detached}, {}),
+        "finder": Recipe("matryoshka", {**both, **by_frequency, **detached}, {}),
+        "finder+resample": Recipe("matryoshka", {**both, **by_frequency, **detached}, RESAMPLED),
+    }
+    return made
 
 
-class World:
-    """One seed's data: training batches, kept, and samples to judge by."""
+class Run(NamedTuple):
+    """One SAE."""
 
-    def __init__(self, options: argparse.Namespace, seed: int) -> None:
-        self.data = RefereeData(synthetic_model(options, seed), seed)
-        self.train: list[Tensor] = [
-            self.data.sample(options.batch).x_ND for _ in range(options.steps)
-        ]
-        self.parents = self.data.parent_of()
-        self.judge: list[Sample] = [self.data.sample(1024) for _ in range(options.samples // 1024)]
+    recipe: str
+    rate: float
+    samples: int
+    world: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        budget = f"{self.recipe} rate {self.rate:g} samples {self.samples}"
+        return f"{budget} world {self.world} seed {self.seed}"
 
 
 def trained(
-    spec: Any, world: World, training: TrainingSpec, seed: int
+    run: Run, world: KeptWorld, options: argparse.Namespace
 ) -> tuple[SAE, dict[str, float]]:
     """The SAE, its steps per second and its MCC before the first step, which is chance."""
-    batches = world.train
-    sample = torch.cat(batches[: -(-CALIBRATION // len(batches[0]))])
+    recipe, batch = recipes(options.l0)[run.recipe], options.batch
+    spec = ARCHITECTURES[recipe.architecture](
+        d_sae=options.d_sae, dead_after_tokens=min(200_000, run.samples // 8), **recipe.sae
+    )
+    training = TrainingSpec(learning_rate=run.rate, seed=run.seed, **recipe.training)
+    sample = world.batch(0, min(CALIBRATION, run.samples))
     sae = create(spec, sample.shape[1])
-    sae.initialise(torch.Generator().manual_seed(seed + INITIALISATION))
-    chance = mcc(world.data.features_FD, sae.W_dec)
+    sae.initialise(torch.Generator().manual_seed(run.seed + INITIALISATION))
+    chance = mcc(world.features_FD, sae.W_dec)
     sae.product_dtype = choose_dtype("auto", torch.device("cpu"))
     trainer = SAETrainer(sae, training)
     with torch.no_grad():
         sae.b_dec.copy_(sample.mean(0))
         sae.begin(sample[:8192])
+    steps = run.samples // batch
     start = time.perf_counter()
-    for step, x_ND in enumerate(batches):
-        rate = learning_rate(step, len(batches), training)
-        trainer.step(x_ND, step, rate, len(batches))
+    for step in range(steps):
+        rate = learning_rate(step, steps, training)
+        trainer.step(world.batch(step * batch, batch), step, rate, steps)
     seconds = time.perf_counter() - start
     trainer.readings()  # raises where training diverged
     with torch.no_grad():
         sae.calibrate(sample)
     sae.product_dtype = None
-    figures = {"steps_per_second": len(batches) / seconds, "chance_mcc": chance}
-    return sae.requires_grad_(False), figures
+    return sae.requires_grad_(False), {"steps_per_second": steps / seconds, "chance_mcc": chance}
 
 
-def judged(sae: SAE, world: World) -> dict[str, float]:
-    sums = TruthSums(sae, world.data.features_FD)
-    for sample in world.judge:
+def judged(sae: SAE, world: KeptWorld) -> dict[str, float]:
+    sums = TruthSums(sae, world.features_FD)
+    for sample in world.judged():
         sums.add(*sample)
-    lean = absorption(sums.true_FD, sums.learned_GD, world.parents, sums.matching)
+    lean = absorption(sums.true_FD, sums.learned_GD, world.parent_of, sums.matching)
     return {**sums.metrics(), "absorption": lean}
-
-
-def measured(
-    name: str, changes: dict[str, Any], world: World, options: argparse.Namespace, run: list[Any]
-) -> dict[str, float]:
-    rate, seed = run
-    dead_after = options.steps * options.batch // 8
-    kind = ARCHITECTURES[name.split(",")[0]]
-    spec = kind(d_sae=options.d_sae, dead_after_tokens=dead_after, **changes)
-    training = TrainingSpec(learning_rate=rate)
-    sae, figures = trained(spec, world, training, seed)
-    return {**judged(sae, world), **figures}
 
 
 def main() -> None:
     options = parsed()
+    torch.set_num_threads(1)
+    if not options.table:
+        run_all(options)
+    print_table(options)
+
+
+def run_all(options: argparse.Namespace) -> None:
+    part, parts = map(int, options.part.split("/"))
+    lists = (options.recipes, options.rates, options.samples, options.worlds, options.seeds)
+    wanted = [Run(*values) for values in product(*lists)]
     described = {
-        **{name: value for name, value in vars(options).items() if name not in ("only", "minutes")},
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        name: getattr(options, name) for name in ("features", "width", "d_sae", "l0", "batch")
     }
-    runs = kept(described)
-    started = time.monotonic()
-    plan = [(seed, options.rates[0]) for seed in options.seeds]
-    plan += [(options.seeds[-1], rate) for rate in options.rates[1:]]
-    worlds: dict[int, World] = {}
-    print(heading())
-    for seed, rate in plan:
-        for name, changes in candidates(options.l0).items():
-            key = f"{name} | {rate:g} | {seed}"
-            unwanted = options.only and name not in options.only
-            if unwanted or key in runs or time.monotonic() - started > 60 * options.minutes:
-                continue
-            if seed not in worlds:
-                worlds = {seed: World(options, seed)}
-            runs[key] = measured(name, changes, worlds[seed], options, [rate, seed])
-            RESULT.write_text(json.dumps({"options": described, "runs": runs}, indent=1))
-            print(line(key, [runs[key]]), flush=True)
-    print_table(options, described, runs)
+    worlds: dict[int, KeptWorld] = {}
+    (options.folder / "runs").mkdir(parents=True, exist_ok=True)
+    for run in wanted[part::parts]:
+        file = options.folder / "runs" / f"{run.name}.json"
+        if file.exists():
+            continue
+        if run.world not in worlds:
+            config = configured(options.features, options.width, run.world)
+            where = options.folder / f"world-{run.world}"
+            worlds[run.world] = kept_world(where, config, max(options.samples))
+        world = worlds[run.world]
+        sae, figures = trained(run, world, options)
+        figures |= judged(sae, world)
+        about = {"options": described, "torch": torch.__version__}
+        file.write_text(json.dumps({"run": run._asdict(), "figures": figures, **about}, indent=1))
+        print(line(run.name, [figures]), flush=True)
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--folder", type=Path, default=Path(__file__).with_suffix(""))
+    parser.add_argument("--recipes", nargs="+", default=[*recipes(12)], choices=[*recipes(12)])
+    parser.add_argument("--rates", type=float, nargs="+", default=[3e-3])
+    parser.add_argument("--samples", type=int, nargs="+", default=[4_000_000])
+    parser.add_argument("--worlds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--part", default="0/1", help="Which share of the runs: 0/2, 1/2.")
+    parser.add_argument("--table", action="store_true", help="Print what is there; run nothing.")
     parser.add_argument("--features", type=int, default=4096)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--d-sae", type=int, default=1024)
     parser.add_argument("--l0", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--samples", type=int, default=16_384)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument(
-        "--rates",
-        type=float,
-        nargs="+",
-        default=[3e-3, 1e-3],
-        help="The first with all seeds, the others with the last seed.",
-    )
-    parser.add_argument("--only", nargs="*", help="Rows to run; all by default.")
-    parser.add_argument("--minutes", type=float, default=35.0)
     parser.add_argument("--quick", action="store_true", help="A smoke run of seconds.")
     options = parser.parse_args()
     if options.quick:
         options.features, options.d_sae, options.width, options.l0 = 256, 128, 64, 8
-        options.steps, options.batch = 60, 256
-        options.samples, options.seeds, options.rates = 2048, [0, 1], [3e-3]
+        options.samples, options.seeds, options.worlds = [16_384], [0, 1], [0]
+        options.folder = options.folder / "quick"
     return options
 
 
-def kept(described: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """What was measured before with the same options."""
-    if not RESULT.exists():
-        return {}
-    before = json.loads(RESULT.read_text())
-    return before["runs"] if before["options"] == json.loads(json.dumps(described)) else {}
-
-
 def heading() -> str:
-    names = (
-        "MCC",
-        "F1",
-        "prec",
-        "recall",
-        "unique",
-        "dead",
-        "shrink",
-        "absorb",
-        "FVU",
-        "L0",
-        "steps/s",
-    )
-    return f"{'':<32}" + "".join(f"{name:>14}" for name in (*names, "chance"))
+    return f"{'':<62}" + "".join(f"{name:>15}" for name in COLUMNS)
 
 
 def line(name: str, rows: list[dict[str, float]]) -> str:
@@ -238,24 +215,21 @@ def line(name: str, rows: list[dict[str, float]]) -> str:
         cell = f"{statistics.fmean(values):.{digits}f}"
         if len(values) > 1:
             cell += f" ±{statistics.stdev(values):.{digits}f}"
-        cells.append(f"{cell:>14}")
-    return f"{name:<32}" + "".join(cells)
+        cells.append(f"{cell:>15}")
+    return f"{name:<62}" + "".join(cells)
 
 
-def print_table(
-    options: argparse.Namespace, described: dict[str, Any], runs: dict[str, dict[str, float]]
-) -> None:
-    print(
-        f"\n{options.features} features in {options.width} dimensions, {options.d_sae} latents, "
-        f"L0 {options.l0}, {options.steps} steps of {options.batch}, {described['threads']} threads"
-    )
-    for rate in options.rates:
-        print(f"rate {rate:g}\n{heading()}")
-        for name in candidates(options.l0):
-            keys = [f"{name} | {rate:g} | {seed}" for seed in options.seeds]
-            rows = [runs[key] for key in keys if key in runs]
-            if rows:
-                print(line(f"{name} ({len(rows)})", rows))
+def print_table(options: argparse.Namespace) -> None:
+    """What is kept, by recipe, rate and budget: the mean over worlds and seeds, and the standard
+    deviation."""
+    rows: dict[tuple[Any, ...], list[dict[str, float]]] = {}
+    for file in sorted((options.folder / "runs").glob("*.json")):
+        kept = json.loads(file.read_text())
+        run = Run(**kept["run"])
+        rows.setdefault((run.samples, run.recipe, run.rate), []).append(kept["figures"])
+    print(heading())
+    for (samples, recipe, rate), figures in sorted(rows.items()):
+        print(line(f"{recipe}, {rate:g}, {samples:,} ({len(figures)})", figures))
 
 
 if __name__ == "__main__":

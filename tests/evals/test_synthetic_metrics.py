@@ -66,8 +66,8 @@ def test_the_smaller_side_is_matched_in_full(rows: int) -> None:
 
 def test_uniqueness_counts_latents_that_share_a_feature() -> None:
     learned = torch.tensor([[1, 0.1, 0, 0], [1, -0.1, 0, 0], [0, 0, 1, 0], [0, 0.2, 0, 1]])
-    assert uniqueness(EYE, learned) == pytest.approx(2 / 4)
-    assert uniqueness(EYE, EYE[:1].expand(5, -1)) == 0.0
+    assert uniqueness(EYE, learned) == pytest.approx(3 / 4)
+    assert uniqueness(EYE, EYE[:1].expand(5, -1)) == pytest.approx(1 / 5)
 
 
 def test_absorption_is_the_cosine_with_an_orthogonal_parent() -> None:

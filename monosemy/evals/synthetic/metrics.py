@@ -53,10 +53,10 @@ def mcc(true_FD: Tensor, learned_GD: Tensor, signed: bool = True) -> float:
 
 
 def uniqueness(true_FD: Tensor, learned_GD: Tensor) -> float:
-    """Share of learned rows whose nearest true feature is nearest to no other learned row."""
-    nearest = cosines(true_FD, learned_GD).argmax(0)
-    claims = torch.bincount(nearest, minlength=len(true_FD))
-    return float((claims[nearest] == 1).double().mean())
+    """Distinct features that are nearest to some learned row (by the size of the cosine), for each
+    learned row: 1 where no two share one (SynthSAEBench, arXiv 2602.14687)."""
+    nearest = cosines(true_FD, learned_GD).abs().argmax(0)
+    return len(nearest.unique()) / len(nearest)
 
 
 def absorption(
@@ -101,6 +101,15 @@ class Firing(NamedTuple):
     """Features that were active at least once."""
 
 
+class NearestFiring(NamedTuple):
+    """Means over all latents, each against its nearest feature, as SAELens judges; a latent that
+    never fires counts as 0.  Latents that share a feature are all credited with it."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
 class TruthSums:
     """Sums over samples of known coefficients, from which all figures follow.
 
@@ -116,6 +125,9 @@ class TruthSums:
         pairs = len(self.matching.features)
         self.hits, self.fires, self.active = (torch.zeros(pairs).double() for _ in range(3))
         self.activations, self.coefficients = (torch.zeros(pairs).double() for _ in range(2))
+        self.nearest_G = cosines(self.true_FD, self.learned_GD).abs().argmax(0)
+        self.nearest = torch.zeros(3, sae.d_sae).double()
+        """Of each latent: samples where it fires, where its nearest feature is active, and both."""
         self.fired = torch.zeros(sae.d_sae, dtype=torch.bool)
         self.samples = self.exact = self.latents = self.true_active = 0
         self.squared_error = self.squared_norm = 0.0
@@ -134,6 +146,9 @@ class TruthSums:
         self.hits += both_NP.sum(0)
         self.fires += matched_NP.sum(0)
         self.active += active_NP.sum(0)
+        active_NG = truth_NF[:, self.nearest_G] > 0
+        counted = (fires_NG, active_NG, fires_NG & active_NG)
+        self.nearest += torch.stack([each.sum(0) for each in counted])
         sizes = self.learned_GD.norm(dim=1)[latents], self.true_FD.norm(dim=1)[features]
         self.activations += (acts_NG[:, latents] * both_NP).sum(0) * sizes[0]
         self.coefficients += (truth_NF[:, features] * both_NP).sum(0) * sizes[1]
@@ -162,14 +177,29 @@ class TruthSums:
             int(judged.sum()),
         )
 
+    def feature_f1(self) -> float:
+        """Macro F1 over features, as many as a dictionary of this width can find at most: those
+        matched, of which one that was never active or never told counts as 0."""
+        f1 = 2 * self.hits / (self.fires + self.active).clamp_min(1)
+        return float(f1.mean())
+
+    def latent_firing(self) -> NearestFiring:
+        """Of all latents against their nearest features (by the size of the cosine)."""
+        fires, active, both = self.nearest
+        precision, recall = both / fires.clamp_min(1), both / active.clamp_min(1)
+        f1 = 2 * both / (fires + active).clamp_min(1)
+        return NearestFiring(float(precision.mean()), float(recall.mean()), float(f1.mean()))
+
     def metrics(self) -> dict[str, float]:
-        """mcc, uniqueness, the fields of ``Firing``, fvu, l0, true_l0, dead_share (latents that
-        fired on none of these samples)."""
+        """mcc, uniqueness, the fields of ``Firing``, feature_f1, latent_f1, fvu, l0, true_l0,
+        dead_share (latents that fired on none of these samples)."""
         variance = self.squared_norm - float(self.total.pow(2).sum()) / max(self.samples, 1)
         return {
             "mcc": self.matching.mcc,
             "uniqueness": uniqueness(self.true_FD, self.learned_GD),
             **self.firing()._asdict(),
+            "feature_f1": self.feature_f1(),
+            "latent_f1": self.latent_firing().f1,
             "fvu": self.squared_error / max(variance, 1e-30),
             "l0": self.latents / max(self.samples, 1),
             "true_l0": self.true_active / max(self.samples, 1),
