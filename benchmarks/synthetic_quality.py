@@ -32,7 +32,7 @@ from monosemy.evals.synthetic.metrics import TruthSums, absorption, mcc
 from monosemy.models.precision import choose_dtype
 from monosemy.saes.base import SAE
 from monosemy.saes.registry import create
-from monosemy.specs import ARCHITECTURES, TrainingSpec
+from monosemy.specs import ARCHITECTURES, SAESpec, TrainingSpec
 from monosemy.training.schedule import learning_rate
 from monosemy.training.trainer import SAETrainer
 
@@ -107,25 +107,35 @@ class Run(NamedTuple):
         return f"{budget} world {self.world} seed {self.seed}"
 
 
-def trained(
-    run: Run, world: KeptWorld, options: argparse.Namespace
-) -> tuple[SAE, dict[str, float]]:
-    """The SAE, its steps per second and its MCC before the first step, which is chance."""
-    recipe, batch = recipes(options.l0)[run.recipe], options.batch
-    spec = ARCHITECTURES[recipe.architecture](
+def specs(run: Run, options: argparse.Namespace) -> tuple[SAESpec, TrainingSpec]:
+    recipe = recipes(options.l0)[run.recipe]
+    sae = ARCHITECTURES[recipe.architecture](
         d_sae=options.d_sae, dead_after_tokens=min(200_000, run.samples // 8), **recipe.sae
     )
-    training = TrainingSpec(learning_rate=run.rate, seed=run.seed, **recipe.training)
-    sample = world.batch(0, min(CALIBRATION, run.samples))
+    training = TrainingSpec(
+        learning_rate=run.rate,
+        seed=run.seed,
+        tokens=run.samples,
+        batch_tokens=options.batch,
+        **recipe.training,
+    )
+    return sae, training
+
+
+def trained(
+    spec: SAESpec, training: TrainingSpec, world: KeptWorld
+) -> tuple[SAE, dict[str, float]]:
+    """The SAE, its steps per second and its MCC before the first step, which is chance."""
+    sample = world.batch(0, min(CALIBRATION, training.tokens))
     sae = create(spec, sample.shape[1])
-    sae.initialise(torch.Generator().manual_seed(run.seed + INITIALISATION))
+    sae.initialise(torch.Generator().manual_seed(training.seed + INITIALISATION))
     chance = mcc(world.features_FD, sae.W_dec)
     sae.product_dtype = choose_dtype("auto", torch.device("cpu"))
     trainer = SAETrainer(sae, training)
     with torch.no_grad():
         sae.b_dec.copy_(sample.mean(0))
         sae.begin(sample[:8192])
-    steps = run.samples // batch
+    batch, steps = training.batch_tokens, training.tokens // training.batch_tokens
     start = time.perf_counter()
     for step in range(steps):
         rate = learning_rate(step, steps, training)
@@ -157,25 +167,30 @@ def main() -> None:
 def run_all(options: argparse.Namespace) -> None:
     part, parts = map(int, options.part.split("/"))
     lists = (options.recipes, options.rates, options.samples, options.worlds, options.seeds)
-    wanted = [Run(*values) for values in product(*lists)]
-    described = {
-        name: getattr(options, name) for name in ("features", "width", "d_sae", "l0", "batch")
-    }
     worlds: dict[int, KeptWorld] = {}
     (options.folder / "runs").mkdir(parents=True, exist_ok=True)
-    for run in wanted[part::parts]:
+    for run in [Run(*values) for values in product(*lists)][part::parts]:
+        spec, training = specs(run, options)
+        config = configured(options.features, options.width, run.world)
+        about = {
+            "run": run._asdict(),
+            "sae": spec.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
+            "world": config.to_dict(),
+        }
         file = options.folder / "runs" / f"{run.name}.json"
         if file.exists():
+            kept, asked = json.loads(file.read_text()), json.loads(json.dumps(about))
+            if {name: kept.get(name) for name in asked} != asked:
+                raise SystemExit(f"{file} is of other options: name another --folder.")
             continue
         if run.world not in worlds:
-            config = configured(options.features, options.width, run.world)
             where = options.folder / f"world-{run.world}"
             worlds[run.world] = kept_world(where, config, max(options.samples))
-        world = worlds[run.world]
-        sae, figures = trained(run, world, options)
-        figures |= judged(sae, world)
-        about = {"options": described, "torch": torch.__version__}
-        file.write_text(json.dumps({"run": run._asdict(), "figures": figures, **about}, indent=1))
+        sae, figures = trained(spec, training, worlds[run.world])
+        figures |= judged(sae, worlds[run.world])
+        about |= {"figures": figures, "torch": torch.__version__}
+        file.write_text(json.dumps(about, indent=1))
         print(line(run.name, [figures]), flush=True)
 
 
@@ -195,10 +210,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--l0", type=int, default=12)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--quick", action="store_true", help="A smoke run of seconds.")
+    if parser.parse_known_args()[0].quick:
+        parser.set_defaults(features=256, d_sae=128, width=64, l0=8)
+        parser.set_defaults(samples=[16_384], seeds=[0, 1], worlds=[0])
     options = parser.parse_args()
     if options.quick:
-        options.features, options.d_sae, options.width, options.l0 = 256, 128, 64, 8
-        options.samples, options.seeds, options.worlds = [16_384], [0, 1], [0]
         options.folder = options.folder / "quick"
     return options
 

@@ -302,7 +302,9 @@ class JumpReLUFamilySpec(AuxKSpec):
     """Width of the window through which thresholds receive gradient, in units of pre-activations
     (inputs have norm ``sqrt(d_in)`` on average)."""
     straight_through: bool = added_later(False)
-    """Let pre-activations take gradient through that window too, not thresholds alone."""
+    """Let pre-activations take gradient through that window too, not thresholds alone (Anthropic
+    2025).  Meant for ``tanh`` and ``steered`` with a wide window, as a ``bandwidth`` of 2; with
+    ``target``, which raises thresholds far above it, SAEs become worse (docs/quality.md)."""
     initial_threshold: float = Field(1.0, gt=0, le=LARGE)
     """Every threshold at the start; training raises it so that L0 starts near four times its
     target."""
